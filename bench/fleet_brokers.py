@@ -1,9 +1,10 @@
-"""Measure a fleet's brokers: a revocation at one, and the death of one.
+"""Measure a fleet: a revocation at one broker, and a killed broker.
 
-Three brokers as processes have a PostgreSQL with a synchronous standby. Machines are revoked
-at one broker while each draws at the others; the figure is the time from the command to the
-last broker's first refusal. Then one consumer draws over TLS from two brokers, and the broker
-that serves it is killed with SIGKILL. All draws and bytes are compared.
+Three broker processes use one PostgreSQL with a synchronous standby. Machines are revoked at
+one broker while they draw from the other two. The figure is the time from the command until
+both others have refused a draw. Then one consumer has two brokers and draws over TLS, and the
+broker that serves it is killed with SIGKILL. The benchmark counts the serial numbers and the
+bytes that occur twice.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from support.postgres import pair
 REVOCATIONS = 40
 DEATHS = 5
 BEFORE_S, AFTER_S = 1.0, 3.0
-"""How long the consumer draws before a death, and after it."""
+"""How long the consumer draws before its broker is killed, and after it."""
 
 
 async def revocations(report: Report, fleet: FleetSites, count: int) -> None:
@@ -66,7 +67,7 @@ async def refused_at(link: TlsLink) -> float:
 
 async def death(report: Report, fleet: FleetSites, daemon: Daemon, identity: LinkIdentity) -> None:
     """Kill the broker that serves a consumer, and start it again."""
-    progress("the death of a broker")
+    progress("killing a broker")
     failover = Failover([site.link(identity) for site in fleet.sites[:2]], jitter=random.random)
     gaps, failed, serials, pieces = [0.0], 0, [], []
     last = begun = time.monotonic()
@@ -100,7 +101,7 @@ async def death(report: Report, fleet: FleetSites, daemon: Daemon, identity: Lin
 
 
 async def run(report: Report, fleet: FleetSites, *, quick: bool) -> None:
-    """Measure both with three brokers."""
+    """Measure revocations and killed brokers."""
     async with fleet.running() as daemons:
         await revocations(report, fleet, 2 if quick else REVOCATIONS)
         identity = await fleet.enrol("app01", fleet.sites[0], quota="1GiB/week")

@@ -20,7 +20,7 @@ RULES: Final = PACKAGING / "prometheus/rules.yml"
 RULES_OBJECT: Final = PACKAGING / "kubernetes/monitoring/prometheusrule.yaml"
 ROWS: Final = (
     (
-        "Is it well",
+        "Health",
         ("ready", "not_ready", "sources_", "ledger", "clock", "audit", "state_", "signer", "build", "uptime"),
     ),
     ("Sources", ("source_", "health")),

@@ -195,7 +195,7 @@ class LinkUnavailable(DrawwellError):
 
 
 class Unreachable(LinkUnavailable):
-    """No connection, so nothing was sent: with ``--wait``, try again."""
+    """No session, so no draw was sent: with ``--wait``, try again."""
 
 
 class SinkRefused(DrawwellError):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 QUOTA = 60_000
 BIG_QUOTA = 4 << 20
 LOST = 1 / 8
-"""The share of the rest that a broker's lease has: so much a failure can cost."""
+"""A lease is this share of the rest of the quota; a failure can lose one lease."""
 
 
 def test_a_quota_holds_in_the_fleet_in_sum(folder, fleet_database) -> None:
@@ -104,7 +104,7 @@ def test_a_store_that_is_away_is_noticed_by_who_has_no_lease(folder, fleet_datab
                 with pytest.raises(StateUnavailable, match=r"not available since \d\d:\d\d:\d\d UTC"):
                     await poor.draw(8, DrawClass.DRBG)
                 with pytest.raises(StateUnavailable, match="cannot look up its consumers now"):
-                    await stranger.draw(8, DrawClass.DRBG)  # its certificate is good
+                    await stranger.draw(8, DrawClass.DRBG)  # its certificate is valid
                 with pytest.raises(StateUnavailable) as caught:
                     await site.ask("consumer.invite", {"name": "new"})
                 assert caught.value.hint
@@ -250,6 +250,6 @@ async def kill_in_a_loop(fleet: FleetSites, servers: Failing | PatroniPair, roun
             await draw_the_rest(fleet, drawer, dice)
         audit(drawers)
         assert dict(fleet.spent()) == dict.fromkeys(names, BIG_QUOTA)
-        # a broker's death, one lease in doubt at each site, and one that could not be returned
+        # a round can lose a killed broker's lease, one in doubt at each site, one not returned
         least = BIG_QUOTA * (1 - LOST) ** ((2 + len(fleet.sites)) * rounds)
         assert all(least < drawer.received <= BIG_QUOTA for drawer in drawers)

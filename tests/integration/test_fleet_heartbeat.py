@@ -65,7 +65,7 @@ def troubles(of: Heartbeat) -> list[str]:
 def test_what_is_typed_takes_rights_away(
     heartbeat: Make, postgres: "Server", fleet_database: "FleetDatabase"
 ) -> None:
-    """A role with too many rights has none left after the commands shown."""
+    """The commands shown take from a role all rights that it must not have."""
     names = conninfo_to_dict(fleet_database.broker)
     postgres.sql(f'ALTER ROLE "{names["user"]}" SUPERUSER CREATEROLE CREATEDB')
     postgres.sql(f'GRANT INSERT, UPDATE ON drawwell.consumers TO "{names["user"]}"', str(names["dbname"]))

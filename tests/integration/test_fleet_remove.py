@@ -132,9 +132,10 @@ def test_a_broker_is_removed_and_joins_again(site: Site, member: Member, capsys:
 
 
 def test_a_session_that_ends_by_itself_is_no_failure(fleet_database: FleetDatabase) -> None:
-    """A broker may leave between the list of its sessions and the end of each.
+    """A session may end by itself after the sessions have been listed.
 
-    A transaction lists the sessions once, so the list is old by the call.
+    A transaction lists the sessions only once, so here the list is old when the function is
+    called.
     """
     notices: list[Any] = []
     with psycopg.connect(fleet_database.owner) as owner, psycopg.connect(fleet_database.owner) as other:

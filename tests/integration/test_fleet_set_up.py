@@ -259,7 +259,7 @@ def test_a_broker_is_certified_again_through_the_store(fleet_database: FleetData
 
 
 def test_a_broker_follows_a_new_root_through_the_store(fleet_database: FleetDatabase, tmp_path: Path) -> None:
-    """Two minutes after the root's list, the broker has its certificate."""
+    """The broker gets its certificate in the second round after finish-root."""
     clock = [1_700_000_000.0]
     a, b = joined(tmp_path, clock)
     first, second = (

@@ -24,7 +24,7 @@ def following(folder: Path) -> str:
 
 
 def test_doctor_ends_in_a_command_that_works_as_printed(folder: Path) -> None:
-    """With -c, doctor's next command has -c: it draws, resumes, or repeats."""
+    """With -c, doctor's next command has -c: a draw, a resume, then a draw."""
     with stick_for_broker(folder) as config:
         config.write_text(config.read_text().replace('verify_firmware = "off"', ""))
         with healthy_broker(config):

@@ -154,7 +154,7 @@ class Server:
         """Return the CPU seconds of all processes (proc_pid_stat(5))."""
         stats = []
         for pid in self._processes():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a worker may just end
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a worker may have ended
                 stats.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split())
         own = sum(int(ticks) for fields in stats for ticks in fields[11:13])
         return (own + sum(map(int, stats[0][13:15]))) / os.sysconf("SC_CLK_TCK")

@@ -131,7 +131,7 @@ def test_a_running_domain_is_added_and_removed(libvirt: Libvirtd, broker: Path, 
 def test_a_virtual_onerng_is_plugged_into_a_running_domain(
     libvirt: Libvirtd, broker: Path, shell: Console
 ) -> None:
-    """It replaces virtio; there is a tty, and its bytes are in the ledger."""
+    """It replaces virtio; the guest reads the broker's bytes at a tty."""
     before = libvirt.describe(RUNS)
     assert guest(broker, libvirt, "apply", RUNS)["status"] == 0
     applied = guest(broker, libvirt, "apply", RUNS, "--via", "usb-virtual")

@@ -16,7 +16,7 @@ _TEXT: Final = {"hex", "bits", "column", "csv"}
 _ONE_DIGIT: Final = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F](?![0-9a-fA-F])")
 _CELLS: Final = bytes.maketrans(b"0123456789abcdefABCDEF:" + SPACE, b"9" * 22 + b" " * (1 + len(SPACE)))
 _ODD_CELLS: Final = tuple(b" " + b"9" * width + b" " for width in range(3, 20, 2))
-"""Longer cells are lines of digits that were wrapped at any width."""
+"""Longer cells are not checked: they are lines of digits, wrapped at any width."""
 _NO_OFFSETS: Final = (
     "Print the samples without offsets: 'xxd -p' or 'od -An -v -tx1' for hex, 'od -An -v -tu1' for column. "
     "To select a column, set --format to csv:N."
@@ -48,7 +48,7 @@ def read_as(form: str | None, data: bytes, name: str) -> ReadSamples:
         encoding = encoding_of(data)
         data = data.decode(encoding, "replace").encode() if encoding else data
     if kind in {"hex", "column"} and has_offsets(data):
-        raise BadData(f"the lines of {name} begin with offsets, which are no samples", hint=_NO_OFFSETS)
+        raise BadData(f"the lines of {name} begin with offsets, which are not samples", hint=_NO_OFFSETS)
     try:
         if kind == "csv":
             return narrow(_csv(data, column))

@@ -17,7 +17,7 @@ HOW_TO_READ: Final = (
     "Set --format to hex, bits, column or csv:N, or to bytes if the characters are the samples."
 )
 _OFFSET: Final = re.compile(rb"0[0-9a-fA-F]{6,}")
-_RISING_LINES: Final = 8  # noise rises over eight lines with probability 1 in 40,320
+_RISING_LINES: Final = 8  # eight cells of noise are in rising order with probability 1 in 40,320
 
 
 def encoding_of(data: bytes | memoryview) -> str:
@@ -32,7 +32,7 @@ def encoding_of(data: bytes | memoryview) -> str:
 def kind_of_text(data: bytes | memoryview) -> str:
     """Return the kind of text, or "" for none.
 
-    64 bytes of noise look like text with probability 2^-64 or less.
+    64 bytes of noise look like text with probability 2^-22, 512 bytes with 2^-75.
     """
     encoding = encoding_of(data)
     if len(data) < 64 or not encoding:
@@ -43,9 +43,10 @@ def kind_of_text(data: bytes | memoryview) -> str:
 
 
 def is_table(data: bytes) -> bool:
-    """Return whether each line has the same number of comma-separated cells.
+    """Return whether the first two lines have the same number of commas.
 
-    A list of numbers with a line break after a comma is no table.
+    They must have at least one comma. If the first line ends with one, the data are a list of
+    numbers and not a table.
     """
     first, second = (*data[:LOOK_BYTES].splitlines(), b"", b"")[:2]
     return 0 < first.count(b",") == second.count(b",") and not first.rstrip().endswith(b",")

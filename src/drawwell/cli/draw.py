@@ -53,7 +53,8 @@ def add_parser(nouns: Any, common: argparse.ArgumentParser) -> None:
         "--wait",
         metavar="TIME",
         help="keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no "
-        f"source is healthy (default: 0, but 10min for each {format_size(_PIECE_BYTES)} of a larger draw, if refused)",
+        f"source is healthy (default: 0; if a draw of more than {format_size(_PIECE_BYTES)} is refused, 10min for each "
+        f"{format_size(_PIECE_BYTES)})",
     )
     parser.add_argument("--via", metavar="LINK", help="broker to draw from: a link, tls://… or unix:///PATH")
     parser.set_defaults(run=_run)
@@ -205,7 +206,10 @@ def _choose(config: "Config", via: str | None, deadline: float) -> "AnyLink":
 def _draw(
     args: argparse.Namespace, link: "AnyLink", sink: _Sink, *, total: int, wait_s: float, deadline: float
 ) -> None:
-    """Draw in pieces: the first until `deadline`, each other for `wait_s`."""
+    """Draw in pieces.
+
+    The first piece may wait until `deadline`, each other piece for `wait_s`.
+    """
     from drawwell.roles.upstream import draw_patiently
 
     options: DrawOptions = {

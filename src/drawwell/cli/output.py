@@ -128,7 +128,7 @@ class Output:
 
 
 def same_configuration(args: argparse.Namespace, command: str) -> str:
-    """Return a command; if it is drawwell's, with the same ``-c`` as this one."""
+    """Return a command; if it is drawwell's, add this command's ``-c``."""
     if not args.config or args.config == os.environ.get("DRAWWELL_CONFIG"):
         return command
     import shlex

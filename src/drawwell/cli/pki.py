@@ -51,7 +51,7 @@ def _ask(args: argparse.Namespace, op: str, **arguments: str) -> dict[str, Any]:
         return _describe(own, config)
     raise UsageError(
         f"'drawwell run' has this broker's keys, in {own}",
-        hint="To rotate or move a key, let a signer have the keys: use 'drawwell broker run' (see docs/keys.md).",
+        hint="To rotate or move keys, run a signer and 'drawwell broker run' instead (see docs/keys.md).",
     )
 
 

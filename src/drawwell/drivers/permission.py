@@ -11,7 +11,7 @@ _TEXT: Final = "no permission to open "
 
 
 def no_permission(path: str) -> SourceUnavailable:
-    """Create the error; its hint is how to get the permission."""
+    """Create the error; its hint states how to get the permission."""
     join = join_group(path)
     group = f", or join the node's group with '{join}' and log in again" if join else ""
     return SourceUnavailable(

@@ -89,7 +89,7 @@ def is_pair(pair: pki.KeyPair) -> bool:
 
 
 def earlier_cas(directory: str) -> dict[str, float]:
-    """Return replaced CAs (PEM) of consumers' certificates, with their ends."""
+    """Return replaced CAs (PEM), and until when they verify consumers."""
     path = os.path.join(directory, EARLIER)
     if not os.path.exists(path):
         return {}
@@ -100,7 +100,7 @@ def earlier_cas(directory: str) -> dict[str, float]:
 
 
 def keep_cas(directory: str, cas: Mapping[str, float]) -> None:
-    """Store replaced CAs with the times until which they verify consumers."""
+    """Store replaced CAs, and until when they verify consumers."""
     if cas != earlier_cas(directory):
         replace_file(os.path.join(directory, EARLIER), json.dumps(cas, indent=2).encode())
 

@@ -239,7 +239,7 @@ class KeyRing(RingFiles, SigningKeys):
         self.require_root_key()
         for what in sorted(self._unfinished):
             raise UsageError(
-                f"the rotation of {what} has failed, and needs the root's key to be finished",
+                f"the rotation of {what} has failed, and the root's key is needed to finish it",
                 hint=f"Run 'drawwell pki rotate {what}' again first.",
             )
         return b"".join(root.key_pem for root in self._roots())
@@ -328,9 +328,9 @@ class KeyRing(RingFiles, SigningKeys):
         return "run 'drawwell pki rotate finish-root' when every consumer has renewed, in 7 days or more"
 
     def _finish_root(self, now: float) -> str:
-        """Switch to the next root; the list comes before the root's own files.
+        """Switch to the next root; write the list before the root's own files.
 
-        A new list is the point of no return: after it, opening the files finishes the change.
+        Once the new list is written, opening the files finishes the change.
         """
         following = load_pair(self._directory, NEXT_ROOT)
         if following is None or following.certificate_pem.decode() not in self._list().roots:

@@ -1,4 +1,4 @@
-"""The files of a `KeyRing`, and the end of a change that was cut short.
+"""The files of a `KeyRing`; opening them finishes an interrupted rotation.
 
 root.pem intermediate.pem       certificates, each with NAME-key.pem (mode 0600)
 next-root.pem                   the next root, which consumers learn before it is used
@@ -138,7 +138,7 @@ class RingFiles:
         listed, own = self._list(), self._present_key(now)
         keys = listed.receipt_keys
         if own.public_key not in {key.public_key for key in keys}:
-            # the first key is the one replaced, because others' keys are appended
+            # the replaced key is the first one, because others' keys are appended
             keys = (own, *(listed.with_ended(keys[0].public_key, now) if keys else ()))
         roots = tuple(root.certificate_pem.decode() for root in self._roots())
         if (roots, keys) != (listed.roots, listed.receipt_keys):
@@ -199,9 +199,10 @@ class RingFiles:
         self._keep(certificate, pki.read_certificate(certificate).not_after + _LEAVES_LIVE_S)
 
     def _keep_root(self, now: float) -> None:
-        """Keep the root to verify consumers of intermediate CAs of any broker.
+        """Keep the root to verify consumers of every broker's intermediate CA.
 
-        Brokers get new certificates later than the root, but the root signs no more of them.
+        The root certifies no more of these CAs, so the last certificate ends one lifetime from
+        now.
         """
         self._keep(self._root.certificate_pem, now + INTERMEDIATE_LIFETIME_S + _LEAVES_LIVE_S)
 

@@ -9,9 +9,9 @@ value of a window gives the estimate of SP 800-90B 6.3.1.
 
 If the samples are independent and the most common value has probability 2**-(H - 1), the alarm
 is raised in the first window 99 % of the time: for H = 6, within 32,768 samples (8 blocks).
-For H = 5 or more, it is raised before RCT and APT fire in at least 95 % of runs. For lower
-claims these tests fire early too, so it is first less often: in 90 % of runs for H = 4, 70 %
-for 3, 40 % for 2. For H = 1 such samples are constant, so RCT is always first.
+For H = 5 or more, at least 95 % of runs raise the alarm before RCT or APT fires. For lower
+claims these tests fire early too, so the alarm is first less often: in 90 % of runs for H = 4,
+70 % for 3, 40 % for 2. For H = 1 such samples are constant, so RCT is always first.
 Counts cannot detect dependence: in a loop or a counter, every value is equally frequent.
 """
 

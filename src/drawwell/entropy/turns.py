@@ -100,7 +100,7 @@ class Turns:
         return known if consumer in self._waiting else max(known, self._present)
 
     def _push(self, turn: Turn) -> None:
-        """Enter a consumer's first request; drop many outdated entries."""
+        """Add a consumer's first request; rebuild the heap if it is too large."""
         heappush(self._heads, (self._passes[turn.consumer], turn.order, turn))
         if len(self._heads) > 2 * len(self._waiting) + 64:
             lines = self._waiting.items()

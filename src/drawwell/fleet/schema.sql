@@ -195,8 +195,9 @@ BEGIN
     RETURN own;
 END $$;
 
--- The owner is a member of each broker's role, so it can end the broker's sessions. PostgreSQL warns
--- of a session that ended by itself meanwhile; a caller would take that for a commit in doubt.
+-- The owner is a member of each broker's role, so it can end the broker's sessions. If a
+-- session has ended by itself meanwhile, PostgreSQL gives a warning. A caller would treat this
+-- warning as a commit in doubt, so it is switched off.
 CREATE FUNCTION end_sessions(which text) RETURNS void LANGUAGE plpgsql SET client_min_messages = error AS $$
 BEGIN
     PERFORM pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename = role_of(which);

@@ -43,12 +43,12 @@ def check_arguments(verb: str, args: dict[str, Any]) -> None:
 
 
 def unreachable(broker: str, why: str) -> Unreachable:
-    """Create the error for a broker without a connection."""
+    """Create the error for a broker that cannot be connected to."""
     return Unreachable(f"cannot reach {broker}: {why}", hint=CHECK)
 
 
 def unanswered(broker: str, deadline_s: float) -> LinkUnavailable:
-    """Create the error for a request without an answer in time."""
+    """Create the error for a request that was not answered in time."""
     return LinkUnavailable(f"cannot reach {broker}: no answer within {deadline_s:g} s", hint=CHECK)
 
 

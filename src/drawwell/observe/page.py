@@ -239,7 +239,7 @@ def _consumers(report: Mapping[str, Any], search: str, after: str) -> str:
 
 
 def _search_form(search: str) -> str:
-    """Return a part of its own, because an event would clear the field."""
+    """Return the form as a separate part: an event would clear its field."""
     return (
         "<form id=search action=/ui><label>Consumers whose names contain "
         f'<input name=search value="{escape(search)}"></label> <button>Search</button></form>'

@@ -95,7 +95,7 @@ def _draws(report: Part) -> Iterator[Sample]:
     for draw_class, count in sorted(report["draws"]["granted"].items()):
         yield Sample(float(count), (("class", draw_class), ("result", "granted")))
     for draw_class, refused in sorted(report["draws"]["refused_by_class"].items()):
-        for kind, count in sorted({"QuotaExceeded": 0, **refused}.items()):  # an alert needs the zero
+        for kind, count in sorted({"QuotaExceeded": 0, **refused}.items()):  # for increase() in an alert
             yield Sample(float(count), (("class", draw_class), ("result", kind)))
 
 
@@ -181,7 +181,7 @@ SERIES: Final = (
     ),
     Series(
         "source_min_entropy_bits", _G, "bits",
-        "Estimate of the min-entropy of a sample, from its most common value; none before the first window ends.",
+        "Estimate of the min-entropy of a sample, from the most common value; none before the first window ends.",
         _SOURCE, _each_source(lambda s: s["drift"]["min_entropy"] or None),
     ),
     Series(

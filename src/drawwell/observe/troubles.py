@@ -28,7 +28,7 @@ _FAULTS: Final = {
         "systemctl start drawwell-signer",
     ),
 }
-"""Critical faults that a report marks: their names, and which command helps."""
+"""Critical faults, by the field of the report: a text, and which command helps."""
 LOW_RESERVOIR: Final = 0.1
 """The level that is reported as low, as a fraction of the capacity."""
 

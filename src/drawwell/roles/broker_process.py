@@ -330,7 +330,7 @@ class BrokerProcess:
             make_quota=self._make_quota,
             cut_off=self._cut_off,
             tally=self._auditor.tally,
-            control=lambda *asked: self._control(*asked),  # noqa: PLW0108  it is made later
+            control=lambda *asked: self._control(*asked),  # noqa: PLW0108  _control does not exist yet
         )
 
     def _make_guests(self, manager: Manager) -> Guests:

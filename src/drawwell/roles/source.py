@@ -39,8 +39,9 @@ READ_BYTES = 4096
 SLICE_BYTES = 1024
 """Bytes tested in one iteration of the event loop; the test takes as long as a draw."""
 IDLE_PROBE_S, IDLE_SHARE = 1.0, 1 / 5
-"""Least interval of reads without demand, and their largest share of the time. They detect an
-unplugged stick, even a paused one; if a guest takes it, its node is released."""
+"""Reads without demand: the shortest pause between them, and their largest share of the time.
+They detect an unplugged stick. A paused stick is sent a command instead, so if a guest takes
+the stick, its node is released."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 

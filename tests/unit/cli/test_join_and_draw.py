@@ -104,7 +104,7 @@ def test_status_names_where_draws_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class Away:
-    """A link that fails with `error`; its pauses are counted, but not waited."""
+    """A link that fails with `error`; its pauses only advance its clock."""
 
     def __init__(self, error: DrawwellError) -> None:
         self.error, self.tries, self.now = error, 0, 0.0

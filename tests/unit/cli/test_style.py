@@ -72,7 +72,7 @@ def test_tables_of_the_status_fit(table, rows, width, colour):
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_lines_of_the_status_fit(width):
-    """A broker, a link and a consumer have no longer line outside the tables."""
+    """Outside the tables, no line of a status is wider than the terminal."""
     broker = as_json(replace(broker_report(), consumers_left_out=10, notes=("a long note " * 9,)))
     upstream = {
         "url": "tls://well.example.org:55000",

@@ -124,7 +124,7 @@ def test_no_consumer_is_ahead_by_more_than_one_request(consumers: list[tuple[int
 
 @given(st.lists(st.tuples(st.sampled_from("jjlsif"), st.integers(0, 5), st.integers(1, 99)), max_size=80))
 def test_the_first_has_the_lowest_pass(steps: list[tuple[str, int, int]]) -> None:
-    """In every history, a search finds the same first request."""
+    """After any steps, `first` returns what a search of all requests finds."""
     turns, queued = Turns(), list[Turn]()
     for act, number, n_bytes in steps:
         consumer = str(number)

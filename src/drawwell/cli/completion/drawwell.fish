@@ -75,7 +75,7 @@ complete -c drawwell -n '__drawwell_under draw' -l raw -d 'write raw bytes even 
 complete -c drawwell -n '__drawwell_under draw' -s o -l output -r -F -d 'write raw bytes to a new FILE with mode 0600'
 complete -c drawwell -n '__drawwell_under draw' -l receipt -r -F -d 'write a signed receipt to a new FILE and its key to FILE.key'
 complete -c drawwell -n '__drawwell_under draw' -l prediction-resistance -d 'reseed your DRBG first; this uses 48 more bytes'
-complete -c drawwell -n '__drawwell_under draw' -l wait -x -d 'keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no source is healthy (default: 0, but 10min for each 64KiB of a larger draw, if refused)'
+complete -c drawwell -n '__drawwell_under draw' -l wait -x -d 'keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no source is healthy (default: 0; if a draw of more than 64KiB is refused, 10min for each 64KiB)'
 complete -c drawwell -n '__drawwell_under draw' -l via -x -a '(drawwell completion --names link)' -d 'broker to draw from: a link, tls://… or unix:///PATH'
 complete -c drawwell -n '__drawwell_under init' -s h -l help -d 'show this help message and exit'
 complete -c drawwell -n '__drawwell_under init' -l json -d 'print the result as one JSON document'

@@ -459,7 +459,7 @@ _shtab_drawwell_draw_options=(
   {-o,--output}"[write raw bytes to a new FILE with mode 0600]:FILE:_files"
   "--receipt[write a signed receipt to a new FILE and its key to FILE.key]:FILE:_files"
   "--prediction-resistance[reseed your DRBG first\; this uses 48 more bytes]"
-  "--wait[keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no source is healthy (default\: 0, but 10min for each 64KiB of a larger draw, if refused)]:TIME:"
+  "--wait[keep retrying for up to TIME, such as 30s, if the draw is refused, the broker cannot be reached or no source is healthy (default\: 0\; if a draw of more than 64KiB is refused, 10min for each 64KiB)]:TIME:"
   "--via[broker to draw from\: a link, tls\:\/\/\… or unix\:\/\/\/PATH]:LINK:_drawwell_names_link"
   ":number of bytes, e.g. 4KiB (default\: 32):"
 )

@@ -24,7 +24,7 @@ _STOP_RNGD: Final = "systemctl stop rngd"
 def device_findings(device: UsbDevice, config: "Config | None", *, running: bool) -> Iterator[DoctorFinding]:
     name = f"{device.kind} {device.stable_name}"
     kind = DEVICES[device.kind]
-    if kind.reader:  # only this program can read a node
+    if kind.reader:  # only this program can read the device
         yield _read_by_program(name, kind, config)
         if device.path:
             allowed = readers(config)
@@ -52,7 +52,7 @@ def device_findings(device: UsbDevice, config: "Config | None", *, running: bool
 
 
 def how_to_use(what: str, init: str, section: str, config: "Config | None") -> tuple[str, str]:
-    """Return how to add a source: a hint, and the command for the first one."""
+    """Return a hint to add a source, and a command if none is configured."""
     command = "" if config and config.written_sources else f"drawwell init {init}"
     run = f"run '{command}' or " if command else ""
     return f"To use {what}, {run}add this to the configuration:\n{section}", command

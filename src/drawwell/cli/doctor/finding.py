@@ -7,7 +7,7 @@ from typing import Final, Self
 from drawwell.errors import DrawwellError
 
 _RUN: Final = re.compile(r"Run '([^']+)'")
-"""The start of an error's hint that is a command."""
+"""Matches the start of a hint that begins with a command to run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def _refused(path: str) -> str:
 
 
 def _permission(name: str, path: str) -> tuple[str, str]:
-    """Return a hint and a command for a node that lacks the permission."""
+    """Return a hint and a command for a node that the source may not open."""
     if os.stat(path).st_dev != os.stat(_DEV).st_dev:
         gid = os.stat(path).st_gid
         change = f"chgrp GROUP {path}; chmod g+rw {path}"

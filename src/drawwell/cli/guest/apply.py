@@ -93,7 +93,7 @@ def apply(args: argparse.Namespace, out: Output) -> int:
 
 
 def _require_off(args: argparse.Namespace, guest: Guest, host: Hypervisor, before: dict[str, Any]) -> None:
-    """Refuse another --via while QEMU runs, because its device would stay.
+    """Refuse another --via while QEMU runs: the present device would stay.
 
     Raises:
         UsageError: the machine is connected or running.
@@ -189,7 +189,7 @@ def _forget(args: argparse.Namespace, guest: Guest, wait_s: float) -> None:
 
 
 def _keep(args: argparse.Namespace, before: dict[str, Any]) -> None:
-    """Restore the attachment that the guest still uses."""
+    """Restore at the broker the attachment that the guest still uses."""
     from drawwell.cli.client import call
 
     call(args, "guest.add", {name: before[name] for name in ("name", "kind", "via")})

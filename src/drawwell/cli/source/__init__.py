@@ -94,7 +94,7 @@ def _list(args: argparse.Namespace, out: Output) -> int:
 def in_use(
     config: "Config", sources: Sequence[Mapping[str, Any]], devices: Sequence["UsbDevice"]
 ) -> set["UsbDevice"]:
-    """Return the devices that running sources read, at a node or by a program."""
+    """Return the devices that running sources read, by a node or by a program."""
     from drawwell.config.devices import DEVICES
 
     sources = [source for source in sources if source["state"] != SourceState.OFF]

@@ -163,7 +163,7 @@ class Lxc:
 
 
 def hypervisor(where: str = "") -> Hypervisor:
-    """Return LXC; `where` is the lxcpath, and Proxmox uses only the default."""
+    """Return LXC; `where` is the lxcpath, or "" for LXC's and Proxmox's."""
     return Lxc(where, proxmox="" if where else proxmox.CONFIGS)
 
 

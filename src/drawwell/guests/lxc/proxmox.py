@@ -1,8 +1,8 @@
 """Pure: containers of Proxmox VE, which their owner has to configure.
 
 pct.conf(5): ``/etc/pve/lxc/ID.conf`` has lines ``key: value`` above the snapshots, which start
-with ``[NAME]``. Proxmox moves comments in it, so a marked block would not survive, and writes
-LXC's own file again at each start.
+with ``[NAME]``. Proxmox moves comments in it, so a marked block would not survive. At each
+start, Proxmox writes LXC's own file again.
 """
 
 import re

@@ -124,7 +124,7 @@ def _current(config: str) -> list[str]:
 
 
 def _args(config: str) -> str:
-    """Return the args of the next start; qm changes [PENDING] while it runs."""
+    """Return the args of the next start, which may be in [PENDING]."""
     pending = config.partition("\n[PENDING]\n")[2].partition("\n[")[0].splitlines()
     for line in [*pending, *_current(config)]:
         if found := _ARGS.fullmatch(line):
@@ -135,7 +135,7 @@ def _args(config: str) -> str:
 
 
 def _planned(guest: Guest, config: str) -> str:
-    """Return the args with our options, all of which have one of our IDs."""
+    """Return the args with our options, each of which has one of our IDs."""
     ours: list[str] = []
     planned = shlex.split(plan_qemu.plan(guest).pieces[0].text.replace("\\\n", ""))
     for flag, value in zip(planned[::2], planned[1::2], strict=True):

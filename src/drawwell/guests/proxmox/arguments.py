@@ -20,7 +20,7 @@ def with_ours(args: str, ours: str) -> str:
 
 
 def without_ours(args: str, ids: AbstractSet[str]) -> str:
-    """Cut the options that have one of these IDs, each with one blank.
+    """Remove the options that have one of these IDs, each with one blank.
 
     Raises:
         UsageError: the text cannot be split into tokens.

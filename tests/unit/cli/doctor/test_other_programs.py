@@ -83,7 +83,7 @@ def test_the_program_that_reads_a_device_is_kept(tmp_path: Path) -> None:
 
 
 def test_doctor_never_advises_to_remove_a_sources_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that feeds the kernel stays; only migrate's own are imported."""
+    """A source's program is kept; migrate is named only for what it reads."""
     found = [
         Rival(each, each, "1", (7,), (), feeds=True) for each in ("infnoise", "ekeyd", "haveged", "rngd")
     ]

@@ -230,7 +230,7 @@ def test_a_container_of_proxmox_is_edited_by_its_owner(folder: Path, config: Pat
 
 
 def test_a_container_of_proxmox_has_proxmox_s_ids(folder: Path, proxmox: Path) -> None:
-    """Its root owns the socket; a mapping of its own precedes the default."""
+    """The socket's owner follows the container's mapping, or Proxmox's."""
     lxc = Lxc(str(folder), proxmox=str(proxmox.parent))
     assert lxc.owner(WEB1) == (100000, 100000)
     proxmox.write_text(PROXMOX.format(lines="lxc.idmap: u 0 200000 65536\nlxc.idmap = g 0 300000 65536\n"))

@@ -56,7 +56,7 @@ def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> N
 def test_the_owners_args_are_restored_byte_for_byte(
     host: Proxmox, tmp_path: Path, args: str, via: Attachment
 ) -> None:
-    """Quotes and blanks survive, also with other terms in between."""
+    """Quotes and blanks stay, even if the guest's terms change in between."""
     config, guest = tmp_path / "101.conf", replace(WEB, via=via)
     before = CONFIG.replace(f"{OWN}\n", f"args: {args}\n" if args else "")
     config.write_text(before)
@@ -69,7 +69,7 @@ def test_the_owners_args_are_restored_byte_for_byte(
 
 
 def test_the_args_of_the_next_start_count(host: Proxmox, tmp_path: Path) -> None:
-    """While a machine runs, qm keeps them in [PENDING]."""
+    """While a machine runs, qm stores them in [PENDING]."""
     config = tmp_path / "101.conf"
     host.apply(WEB)
     pending = config.read_text().splitlines()[0]
