@@ -34,7 +34,7 @@ FEW, MANY = 1_000, 100_000
 INVITATIONS: Final = 20
 APART_S: Final = 0.1
 ROUNDS: Final = 3
-PEACE, INVITING, READING = "without load", "while others are invited", "while the list is read"
+PEACE, INVITING, READING = "without invitations", "while others are invited", "while the list is read"
 WITHIN_S: Final = 600.0
 LATER: Final = 4e9
 DRAW: Final = draw_of(32, DrawClass.DRBG)
@@ -149,7 +149,7 @@ def drawing(crowd: Crowd) -> Iterator[list[float]]:
 
 
 def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
-    """Measure the waits of draws without load and during control verbs."""
+    """Measure the waits of draws without control verbs and during them."""
     what, count = f"{group}: the waits of a consumer that draws", 2 if quick else INVITATIONS
     acts: dict[str, Callable[[], None]] = {PEACE: lambda: None, INVITING: crowd.invite}
     for _, (name, act) in itertools.product(range(1 if quick else ROUNDS), acts.items()):
@@ -162,7 +162,7 @@ def waits(report: Report, group: str, crowd: Crowd, *, quick: bool) -> None:
         crowd.read_list()
     add_waits(report, what, READING, latencies)
     beyond = report.median(what, INVITING, "longest ms") - report.median(what, PEACE, "longest ms")
-    report.add(f"{group}: the longest wait, less that without load", INVITING, {"ms": beyond})
+    report.add(f"{group}: the longest wait, less that without invitations", INVITING, {"ms": beyond})
 
 
 def add_waits(report: Report, group: str, name: str, latencies: list[float]) -> None:
