@@ -118,9 +118,7 @@ def test_the_doctor_looks_at_the_store_of_a_broker_that_is_not_up(folder: Path, 
 
 def fleet_findings_of(site: Site) -> list[tuple[str, str]]:
     """Return level and text of doctor's findings about the fleet."""
-    findings = [
-        tuple(each.values()) for each in json.loads(drawwell(site, "doctor", "--json").stdout)["findings"]
-    ]
-    found = [(level, what, hint) for level, subject, what, hint in findings if subject == "fleet"]
-    assert all(hint for level, _, hint in found if level == "problem")
-    return [(level, what) for level, what, _ in found]
+    findings = json.loads(drawwell(site, "doctor", "--json").stdout)["findings"]
+    found = [each for each in findings if each["subject"] == "fleet"]
+    assert all(each["hint"] for each in found if each["level"] == "problem")
+    return [(each["level"], each["words"]) for each in found]
