@@ -121,4 +121,4 @@ def fleet_findings_of(site: Site) -> list[tuple[str, str]]:
     findings = json.loads(drawwell(site, "doctor", "--json").stdout)["findings"]
     found = [each for each in findings if each["subject"] == "fleet"]
     assert all(each["hint"] for each in found if each["level"] == "problem")
-    return [(each["level"], each["words"]) for each in found]
+    return [(each["level"], each["words"]) for each in found]  # wording: a JSON key
