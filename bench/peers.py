@@ -14,15 +14,17 @@ import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from draws import figures
 from rig import entropybroker, peers
-from rig.load import Exchange, closed_loop, connect_drawwell, draw_of, served
+from rig.load import BARE_32, Exchange, closed_loop, connect, connect_drawwell, draw_of, served
 from rig.processes import CLIENT_CORE, Server, cpu_s, raise_file_limit, stay_on
 from rig.report import Report, Samples, arguments, progress
 from rig.site import Site
@@ -95,7 +97,15 @@ def small_draws(
             report.ratio(group, ours_as, EB, figure)
 
 
-def crowd(report: Report, site: Site, ours: Server, theirs: Server | None, *, seconds: float) -> None:
+def crowd(
+    report: Report,
+    site: Site,
+    ours: Server,
+    theirs: Server | None,
+    *,
+    seconds: float,
+    bare: Mapping[str, Server] = MappingProxyType({}),
+) -> None:
     """Connect, log in and draw, all at once; measure how many and how equally."""
     contexts = [site.client_context(name) for name in site.names[:CROWD]]
     dials: dict[str, tuple[Callable[[ssl.SSLContext], Any], Exchange]] = {
@@ -103,6 +113,8 @@ def crowd(report: Report, site: Site, ours: Server, theirs: Server | None, *, se
     }
     if theirs:
         dials[EB] = (lambda _: entropybroker.connect(theirs.port), entropybroker.get(32))
+    for loop, server in bare.items():
+        dials[f"bare {loop}"] = (partial(connect, port=server.port), BARE_32)
     for name, (dial, exchange) in dials.items():
         progress(f"{CROWD:,} consumers at once: {name}")
         begun = time.perf_counter()

@@ -1,11 +1,13 @@
 """A minimal mutual-TLS server in Python: 32 constant bytes for every 32.
 
-Arguments: port, certificate, key, CA. It uses asyncio and ssl, but no drawwell code.
+Arguments: port, certificate, key, CA and the event loop, ``asyncio`` or ``uvloop``. It uses
+asyncio and ssl, but no drawwell code.
 """
 
 import asyncio
 import ssl
 import sys
+from typing import cast
 
 ANSWER = b"0" * 32
 
@@ -15,8 +17,7 @@ class Answer(asyncio.Protocol):
         self.waiting = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         requests, self.waiting = divmod(self.waiting + len(data), 32)
@@ -35,4 +36,11 @@ async def main(port: str, certificate: str, key: str, ca: str) -> None:
     await server.serve_forever()
 
 
-asyncio.run(main(*sys.argv[1:]))
+*arguments, loop = sys.argv[1:]
+factory = None
+if loop == "uvloop":
+    import uvloop
+
+    factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main(*arguments))

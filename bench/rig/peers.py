@@ -33,11 +33,12 @@ def _serving(argv: Sequence[str], port: int, **options: Any) -> Iterator[Server]
         yield Server(process.pid, port)
 
 
-def bare_asyncio(site: Site) -> contextlib.AbstractContextManager[Server]:
+def bare_asyncio(site: Site, loop: str = "asyncio") -> contextlib.AbstractContextManager[Server]:
     """Run a server of 32 constant bytes for every 32, without drawwell."""
     port = free_port()
     script = os.path.join(os.path.dirname(__file__), "bare_asyncio.py")
-    return _serving([sys.executable, script, str(port), site.certificate, site.key, site.ca], port)
+    argv = [sys.executable, script, str(port), site.certificate, site.key, site.ca, loop]
+    return _serving(argv, port)
 
 
 def least(site: Site) -> contextlib.AbstractContextManager[Server]:
