@@ -16,7 +16,10 @@ from drawwell.errors import StateUnavailable, UsageError
 from unit.enrolment.test_fleet_keys import Machine, join
 from unit.enrolment.test_key_ring import CSR, HEAD, NOW, openssl_accepts
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl"),
+]
 
 
 class PowerCut(BaseException):

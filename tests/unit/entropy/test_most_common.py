@@ -51,6 +51,7 @@ def test_a_year_of_good_noise_has_at_most_one_false_alarm(claim: float) -> None:
     assert 256 * 2.0**-40 * windows < 1
 
 
+@pytest.mark.slow
 def test_a_simulated_year_has_no_alarm() -> None:
     """The source, at 100 samples per minute, exactly meets a claim of 2 bits."""
     counter, source = MostCommonValue(2.0), random.Random(8)
@@ -59,6 +60,7 @@ def test_a_simulated_year_has_no_alarm() -> None:
     assert counter.alarms == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("claim", "runs", "share"),
     [(1, 10, 0), (2, 100, 40), (3, 100, 70), (4, 100, 90), (5, 100, 95), (6, 20, 95), (8, 5, 95)],

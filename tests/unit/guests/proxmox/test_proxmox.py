@@ -51,6 +51,7 @@ def test_its_own_args_stay_and_ours_go_again(host: Proxmox, tmp_path: Path) -> N
     assert host.remove(WEB) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", ATTACHMENTS[GuestKind.PROXMOX])
 @pytest.mark.parametrize("args", ["", '-fw_cfg "name=opt/x,string=a b"', "-a  b", "-a b "])
 def test_the_owners_args_are_restored_byte_for_byte(
