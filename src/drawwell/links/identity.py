@@ -122,12 +122,16 @@ def load(directory: str) -> LinkIdentity:
     try:
         link = _read_link(directory)
         identity = LinkIdentity(
-            directory, str(link["broker"]), str(link["consumer"]), tuple(link["addresses"]), _known(link)
+            directory,
+            str(link["broker"]),
+            str(link["consumer"]),
+            (link["addresses"][0], *link["addresses"][1:]),
+            _known(link),
         )
         others = (address for broker in identity.known.brokers for address in broker.addresses)
         for address in (*identity.addresses, *others):
             tokens.parse_address(address)
-    except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, UsageError) as error:
         raise StateUnavailable(f"{path} was not written by 'drawwell join'", hint=JOIN_AGAIN) from error
     return identity
 

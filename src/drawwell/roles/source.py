@@ -38,10 +38,10 @@ T = TypeVar("T")
 READ_BYTES = 4096
 SLICE_BYTES = 1024
 """Bytes tested in one iteration of the event loop; the test takes as long as a draw."""
-IDLE_PROBE_S, IDLE_SHARE = 1.0, 1 / 5
-"""Reads without demand: the shortest pause between them, and their largest share of the time.
-They detect an unplugged stick. A paused stick is sent a command instead, so if a guest takes
-the stick, its node is released."""
+IDLE_PROBE_S, LONGEST_PROBE_S, IDLE_SHARE = 1.0, 5.0, 1 / 5
+"""Reads without demand: the least and the greatest pause between them, and a slow source's
+share of the time. They detect an unplugged stick. A paused stick is sent a command instead, so
+if a guest takes the stick, its node is released."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -220,7 +220,7 @@ class SourceRole:
         while True:
             await self._serve_commands()
             if self._paused or not (self._depot.wanted or self._monitor.state is not SourceState.HEALTHY):
-                await self._wait(max(IDLE_PROBE_S, self._took_s / IDLE_SHARE))
+                await self._wait(min(max(IDLE_PROBE_S, self._took_s / IDLE_SHARE), LONGEST_PROBE_S))
                 if self._paused:
                     await self._driver.command("info", {})  # raises if the device is gone
                 if self._paused or not self._commands.empty():

@@ -3,7 +3,7 @@
 import asyncio
 
 from drawwell.reports import SourceState
-from drawwell.testing.scripted import ScriptedSource
+from drawwell.testing.scripted import RATE, ScriptedSource
 from drawwell.testing.waiting import until
 from support.workbench import Workbench
 
@@ -13,8 +13,8 @@ SMALL = 4096
 class Stick:
     """A scripted driver on a small workbench."""
 
-    def __init__(self, *, capacity_bytes: int = SMALL) -> None:
-        self.driver = ScriptedSource("stick")
+    def __init__(self, *, capacity_bytes: int = SMALL, rate: float = RATE) -> None:
+        self.driver = ScriptedSource("stick", rate=rate)
         self.bench = Workbench(self.driver, capacity_bytes=capacity_bytes)
         self.role = self.bench.sources[0]
         self.monitor = self.bench.monitors[0]

@@ -11,7 +11,7 @@ from drawwell.errors import (
     SourceUnavailable,
 )
 from drawwell.reports import SourceState
-from drawwell.roles.source import FIRST_RETRY_S, IDLE_PROBE_S, LAST_RETRY_S
+from drawwell.roles.source import FIRST_RETRY_S, IDLE_PROBE_S, LAST_RETRY_S, LONGEST_PROBE_S, READ_BYTES
 from drawwell.testing import sick
 from drawwell.testing.scripted import ScriptedSource
 from drawwell.testing.virtual_time import run_virtually
@@ -63,6 +63,21 @@ def test_an_idle_source_that_went_away_is_not_called_healthy() -> None:
             await stick.bench.until_filled()
             stick.driver.unplugged = True
             await asyncio.sleep(IDLE_PROBE_S + 1)
+            assert not stick.role.healthy
+
+    run_virtually(run())
+
+
+def test_a_slow_source_is_probed_before_long() -> None:
+    """However long a read takes, a source that went away is soon off."""
+    read_s = 4.0
+
+    async def run() -> None:
+        stick = Stick(rate=READ_BYTES / read_s)
+        async with stick.bench.run():
+            await stick.bench.until_filled()
+            stick.driver.unplugged = True
+            await asyncio.sleep(LONGEST_PROBE_S + 2 * read_s)
             assert not stick.role.healthy
 
     run_virtually(run())
